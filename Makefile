@@ -38,7 +38,7 @@ endif
 
 # Their systems have the ABI that their descriptions name.
 ifneq ($(ABI),)
-$(foreach goal,$(filter-out run run-native shell prepare optee-facts bench test-hostile test-soak,$(MAKECMDGOALS)),$(error ABI=$(ABI): `make $(goal)` has no ABI to choose; run, run-native, shell, prepare, test-hostile, test-soak, optee-facts and bench have))
+$(foreach goal,$(filter-out run run-native shell prepare optee-facts bench bench-profile test-hostile test-soak,$(MAKECMDGOALS)),$(error ABI=$(ABI): `make $(goal)` has no ABI to choose; run, run-native, shell, prepare, test-hostile, test-soak, optee-facts, bench and bench-profile have))
 endif
 
 .DEFAULT_GOAL := help
@@ -56,7 +56,7 @@ help: ## Print this list
 	@echo '  BOARD=virt      the board that QEMU emulates, for run, run-native, shell, prepare, test-hostile, test-soak'
 	@echo '                  and bench: virt, virt-gicv2, zcu102, imx8mp-evk (docs/configuration.md)'
 	@echo '  ABI=smc         the ABI of OP-TEE, for run, run-native, shell, prepare, test-hostile, test-soak,'
-	@echo '                  optee-facts, bench: smc, or ffa on the board virt'
+	@echo '                  optee-facts, bench, bench-profile: smc, or ffa on the board virt'
 	@echo '  GUESTS=4        number of Linux guests, 1 to 8; from 3 on OP-TEE is built for them (minutes)'
 	@echo "  OPTEE_SRC=DIR   your own source tree of OP-TEE, instead of Debian's"
 	@echo '  SYSTEM=run      for ctl, when several systems run: the folder below out/ of one of them'

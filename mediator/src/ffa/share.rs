@@ -258,16 +258,21 @@ fn take_time<H: Host, T>(
 }
 
 /// Unpins the pages of an object.
-#[inline(never)]
 pub(super) fn unpin_all<H: Host>(host: &H, pages: &[PageNumber]) {
     take_time(host, LongOperation::Unpin, pages.len(), || {
-        for piece in pages.chunks(PIECE_PAGES) {
-            piece.iter().for_each(|page| host.unpin(page.ipa()));
-            if piece.len() == PIECE_PAGES {
-                host.take_interrupts();
-            }
-        }
+        unpin_pieces(host, pages);
     });
+}
+
+// One function for both ways to it.
+#[inline(never)]
+fn unpin_pieces<H: Host>(host: &H, pages: &[PageNumber]) {
+    for piece in pages.chunks(PIECE_PAGES) {
+        piece.iter().for_each(|page| host.unpin(page.ipa()));
+        if piece.len() == PIECE_PAGES {
+            host.take_interrupts();
+        }
+    }
 }
 
 /// Pins the pages of ranges, and writes a descriptor of their physical addresses. Returns its size. After an error the pages in

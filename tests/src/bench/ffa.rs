@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use std::fmt::Write as _;
 
 /// The rows of the table.
-const ROWS: [Row; 22] = [
+pub(super) const ROWS: [Row; 22] = [
     row("ffa-version", "FFA_VERSION"),
     row("ffa-id-get", "FFA_ID_GET"),
     row("ffa-features", "FFA_FEATURES of a function"),

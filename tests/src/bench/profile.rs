@@ -7,6 +7,7 @@ use super::place;
 use super::rows;
 use crate::Lab;
 use anyhow::{Context, Result, ensure};
+use postern_qemu::config::TeeAbi;
 use postern_qemu::console::Channel;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::{cargo, elf};
@@ -433,6 +434,10 @@ const SHOWN: [&str; 4] = ["psci-version", "calls-uid", "invoke", "register-128"]
 /// # Errors
 /// Fails as [`watch`] and [`shares`] do.
 pub fn run(lab: &Lab, wanted: &[String], update: bool) -> Result<()> {
+    ensure!(
+        !update || lab.system("bench.toml")?.machine.tee_abi == TeeAbi::Smc,
+        "ABI=ffa: BASELINE is for the SMC ABI, whose figures are stored; leave it out"
+    );
     let watched = watch(lab)?;
     let folder = lab.paths.out().join("bench/profile");
     let shares = shares(&watched.calls, &watched.elf, &folder)?;

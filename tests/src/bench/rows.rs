@@ -124,6 +124,7 @@ pub const DIFFERENCES: [(&str, &str, &str); 2] = [
 #[must_use]
 pub fn title(name: &str) -> &str {
     ROWS.iter()
+        .chain(&super::ffa::ROWS)
         .find(|row| row.name == name)
         .map_or(name, |row| row.title)
 }
