@@ -255,3 +255,87 @@ fn guest_without_notifications_has_no_such_functions() {
         vm.end();
     }
 }
+
+/// VMs send each other none, so who asks for those only gets none, and misses none of OP-TEE's.
+#[test]
+fn notifications_that_are_not_asked_for_stay_pending() {
+    for manner in MANNERS {
+        let ffa = Ffa::new(manner);
+        let vm = notified(&ffa, 1);
+        let guest = vm.guest();
+        assert_eq!(guest.done(&Request::NotificationBind(bind(8))), Ok(()));
+        assert_eq!(enable(&guest, 3), Status::OK);
+        ffa.machine.notify(1, 0);
+        let before = ffa.machine.smcs().len();
+        for flags in [NotificationGetFlags::empty(), NotificationGetFlags::VMS] {
+            let answer = guest.ask(&Request::NotificationGet(NotificationGet {
+                receiver: VM,
+                vcpu: VcpuId::new(0),
+                flags,
+            }));
+            let answer = NotificationGetAnswer::read(&answer, Version::V1_2, flags).unwrap();
+            assert_eq!(answer, NotificationGetAnswer::default());
+        }
+        assert_eq!(functions(&ffa.machine, before), []);
+        assert_eq!(fetch(&guest), 8);
+        vm.end();
+    }
+}
+
+/// What the SPMC refuses is as it was.
+#[test]
+fn refusals_of_the_spmc_change_nothing() {
+    let ffa = Ffa::new(Manner::OpTee);
+    let vm = notified(&ffa, 1);
+    let guest = vm.guest();
+    let code = ErrorCode::RETRY;
+    let refusal = [0x8400_0060, 0, code.to_w().into(), 0, 0, 0, 0, 0];
+    let nonsense = [0x8400_0062, 0, 0, 0, 0, 0, 0, 0];
+    let (on, off) = (
+        Request::NotificationBind(bind(8)),
+        Request::NotificationUnbind(bind(8)),
+    );
+    for (answer, code) in [(refusal, code), (nonsense, ErrorCode::ABORTED)] {
+        ffa.machine
+            .answer_next_ffa(Function::NotificationBind, answer);
+        assert_eq!(guest.done(&on), Err(code));
+        // It is not bound, so it is neither enabled nor unbound.
+        assert_ne!(enable(&guest, 3), Status::OK);
+        assert_eq!(guest.done(&off), Err(INVALID));
+        assert_eq!(guest.done(&on), Ok(()));
+        ffa.machine
+            .answer_next_ffa(Function::NotificationUnbind, answer);
+        assert_eq!(guest.done(&off), Err(code));
+        assert_eq!(guest.done(&on), Err(ErrorCode::DENIED));
+        assert_eq!(guest.done(&off), Ok(()));
+    }
+    vm.end();
+}
+
+/// The SPMC hears of notifications for VMs that have them, and then until their ends.
+#[test]
+fn bitmap_lives_as_long_as_a_vm_with_notifications() {
+    for manner in MANNERS {
+        for is_notified in [false, true] {
+            let ffa = Ffa::new(manner);
+            let before = ffa.machine.smcs().len();
+            let vm = if is_notified {
+                notified(&ffa, 1)
+            } else {
+                ffa.bare(1, Config::default())
+            };
+            let created = functions(&ffa.machine, before);
+            let before = ffa.machine.smcs().len();
+            vm.mediator.destroy(&vm.host).unwrap();
+            let ended = functions(&ffa.machine, before);
+            for (calls, function) in [
+                (created, Function::NotificationBitmapCreate),
+                (ended, Function::NotificationBitmapDestroy),
+            ] {
+                let count = calls.iter().filter(|&&call| call == function).count();
+                assert_eq!(count, usize::from(is_notified));
+            }
+            vm.end_after_destroy();
+        }
+    }
+}
