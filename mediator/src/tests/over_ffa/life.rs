@@ -5,6 +5,7 @@ use super::*;
 use crate::CreateError;
 use crate::fake::Step;
 use alloc::string::ToString;
+use ffa_proto::{FunctionId, Width};
 use optee_proto::msg::{Attr, Command, Param};
 use optee_proto::rpc;
 
@@ -75,4 +76,32 @@ fn vm_that_may_not_see_optee_gets_no_tee_and_the_spmc_is_not_asked() {
     vm.open_session(PAGES);
     works(&vm);
     vm.end();
+}
+
+#[test]
+fn vm_is_not_created_where_the_spmc_refuses_and_says_why() {
+    let refusal = |code: ErrorCode| {
+        let error = FunctionId::new(Function::Error, Width::Smc32);
+        [error.get().into(), 0, code.to_w().into(), 0, 0, 0, 0, 0]
+    };
+    let code = ErrorCode::NO_MEMORY;
+    // An answer to another call.
+    let version = FunctionId::new(Function::Version, Width::Smc32);
+    let no_answer = [version.get().into(), 0, 0, 0, 0, 0, 0, 0];
+    for function in [
+        Function::MsgSendDirectReq,
+        Function::NotificationBitmapCreate,
+    ] {
+        for (answer, said) in [(refusal(code), code.to_w()), (no_answer, u32::MAX)] {
+            let ffa = Ffa::new(Manner::OpTee);
+            let host = ffa.machine.add_vm(1, PAGES);
+            let client = ClientId::new(NonZeroU16::MIN);
+            let (tee, spmc) = (ffa.tee, Arc::clone(&ffa.spmc));
+            let mut config = Config::default();
+            config.features.async_notif = true;
+            let mediator = Mediator::new_ffa(client, config, tee, spmc);
+            ffa.machine.answer_next_ffa(function, answer);
+            assert_eq!(mediator.create(&host), Err(CreateError::Refused(said)));
+        }
+    }
 }
