@@ -108,6 +108,9 @@ fn open_session(host: &FakeHost, mediator: &Mediator) {
     }
 }
 
+/// Number of starts of each of the two VMs, of the 24 that both may have.
+const STARTS: u32 = 12;
+
 fn config(input: &mut Input<'_>) -> Config {
     let bits = input.byte();
     Config {
@@ -123,6 +126,8 @@ fn config(input: &mut Input<'_>) -> Config {
             async_notif: bits & 1 == 0,
             ..Features::default()
         },
+        // As EL2 does: OP-TEE bears few starts, and each VM has a share of them.
+        max_creations: Some(STARTS),
         ..Config::default()
     }
 }
