@@ -2,7 +2,6 @@
 //! Who a guest says it is, whom it calls, and by which function.
 
 use super::*;
-use crate::Features;
 use ffa_proto::answer::read_success;
 use ffa_proto::call::{DirectMessage, FrameworkMessage, Payload};
 use ffa_proto::{AnswerError, FunctionId, Request, Version};
@@ -149,15 +148,7 @@ fn direct_request_by_smc64_has_words() {
 fn wrong_calls_are_counted_as_denied() {
     for manner in MANNERS {
         let ffa = Ffa::new(manner);
-        let features = Features {
-            async_notif: true,
-            ..Features::default()
-        };
-        let config = Config {
-            features,
-            ..Config::default()
-        };
-        let vm = ffa.bare(1, config);
+        let vm = ffa.bare(1, notifying(true));
         let guest = vm.guest();
         let raw = |x0, x1| {
             guest.call(&Registers::from_8([x0, x1, 0, 0, 0, 0, 0, 0]));

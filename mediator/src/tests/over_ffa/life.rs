@@ -97,9 +97,7 @@ fn vm_is_not_created_where_the_spmc_refuses_and_says_why() {
             let host = ffa.machine.add_vm(1, PAGES);
             let client = ClientId::new(NonZeroU16::MIN);
             let (tee, spmc) = (ffa.tee, Arc::clone(&ffa.spmc));
-            let mut config = Config::default();
-            config.features.async_notif = true;
-            let mediator = Mediator::new_ffa(client, config, tee, spmc);
+            let mediator = Mediator::new_ffa(client, notifying(true), tee, spmc);
             ffa.machine.answer_next_ffa(function, answer);
             assert_eq!(mediator.create(&host), Err(CreateError::Refused(said)));
         }

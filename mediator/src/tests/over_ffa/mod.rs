@@ -80,6 +80,13 @@ impl Ffa {
     }
 }
 
+/// The configuration of a VM that is offered notifications, or not.
+fn notifying(async_notif: bool) -> Config {
+    let mut config = Config::default();
+    config.features.async_notif = async_notif;
+    config
+}
+
 const VM: EndpointId = EndpointId::new(1);
 const OTHER: EndpointId = EndpointId::new(2);
 const PARTITION: EndpointId = crate::fake::spmc::PARTITION;

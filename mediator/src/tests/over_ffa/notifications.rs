@@ -232,15 +232,7 @@ fn notifications_are_not_enabled_in_a_second_life() {
 fn guest_without_notifications_has_no_such_functions() {
     for manner in MANNERS {
         let ffa = Ffa::new(manner);
-        let features = Features {
-            async_notif: false,
-            ..Features::default()
-        };
-        let config = Config {
-            features,
-            ..Config::default()
-        };
-        let vm = ffa.bare(1, config);
+        let vm = ffa.bare(1, notifying(false));
         let guest = vm.guest();
         let before = ffa.machine.smcs().len();
         let none = Err(ErrorCode::NOT_SUPPORTED);
