@@ -84,7 +84,7 @@ pub(crate) struct FfaVm {
     tee: EndpointId,
     /// The policy lets the VM use it.
     sees_tee: bool,
-    /// What all descriptors of the VM's memory begin with.
+    /// What the descriptors of all memory that the VM shares begin with.
     head: DescriptorHead,
     endpoint: VmEndpoint,
     /// The descriptor that the guest sends in fragments. One at a time.

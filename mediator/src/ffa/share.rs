@@ -2,7 +2,7 @@
 //! `FFA_MEM_SHARE` from a guest: memory becomes an object that OP-TEE can use.
 //!
 //! The guest's descriptor is fetched once into private memory. When it is complete and right, the pages are pinned, and the
-//! SPMC gets a descriptor of the mediator's own. The guest's name for the object is the mediator's, the SPMC's is another.
+//! SPMC gets a descriptor that the mediator makes. The mediator names the object to the guest; the SPMC has another name for it.
 //!
 //! A descriptor that is whole in one page is read at once; `fragments` has the others.
 
@@ -37,7 +37,7 @@ const PIECE_PAGES: usize = 512;
 const MAX_DESCRIPTOR: u32 = 128 + RANGE_BYTES * MAX_OBJECT_PAGES;
 
 impl Mediator {
-    /// Shares memory of the guest's with OP-TEE, or takes the first fragment of the descriptor. Returns `None` if the guest is to
+    /// Shares guest memory with OP-TEE, or takes the first fragment of the descriptor. Returns `None` if the guest is to
     /// repeat the call: another VM has the TX buffer, or another vCPU shares memory.
     pub(super) fn share<H: Host>(
         &self,
